@@ -48,7 +48,8 @@ screenshots: $(STAMP)
 	tests/browser/install.sh
 	$(BIN)/python -m tests.browser.screenshots $(or $(PAGE),demo/report.html) docs/images
 
-# Ours against named peers, alternately in one process; minutes to an hour. Time it with nothing else running.
+# Ours against named peers, by turns; minutes to an hour. Time it with nothing else running. It fails where a ratio fell
+# by more than 15 % since the one in results/speed.
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.speed --out results/speed $(BENCH)
 

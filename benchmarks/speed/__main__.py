@@ -1,26 +1,38 @@
 """Run the duels and write their table: `make bench`, or
 
-    python -m benchmarks.speed [--only lattice inference] [--rounds 5] [--device cpu] [--out results/speed]
-    python -m benchmarks.speed --check results/speed/cpu.json
+    python -m benchmarks.speed [--only lattice inference] [--rounds 5] [--out results/speed] [--accept]
 
---out writes DEVICE.md and DEVICE.json, the latter the ratios that a later --check compares its own with: that fails
-where one fell below `TOLERATED` of the stored one. Absolute times are never compared.
+--out writes DEVICE.md and DEVICE.json. The latter holds the ratios that the next run is compared with: where one fell
+by more than 15 %, it is measured again with as many rounds, and where the median of all of them fell as far, the
+command fails. What fell stays in the file as it was, so that the next run fails, too, until it is mended or --accept
+takes the new ratio. Absolute times are never compared, nor ratios of another processor or number of threads.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import subprocess
 import sys
 from pathlib import Path
+from statistics import median
 
 import torch
 
-from benchmarks.speed import augmentation, convolutions, hardening, inference, loading, network, resampling, scores
-from benchmarks.speed.harness import Group, Outcome, settle
-from voxward.core.files import write_json, write_text
+from benchmarks.speed import (
+    augmentation,
+    convolutions,
+    hardening,
+    inference,
+    loading,
+    network,
+    nnunet,
+    resampling,
+    scores,
+)
+from benchmarks.speed.harness import Group, Outcome
+from benchmarks.speed.kept import TOLERATED, Kept
+from voxward.core.files import write_text
 
 GROUPS: dict[str, Group] = {
     "depthwise": convolutions.duels,
@@ -32,8 +44,8 @@ GROUPS: dict[str, Group] = {
     "loading": loading.duels,
     "metrics": scores.duels,
     "hardening": hardening.duels,
+    "nnunet": nnunet.duels,
 }
-TOLERATED = 0.7
 
 
 def main() -> int:
@@ -42,24 +54,30 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2, help="of PyTorch on the CPU (default 2)")
     parser.add_argument("--out", type=Path, help="folder for the table and the ratios")
-    parser.add_argument("--check", type=Path, help="ratios of an earlier run to compare with")
+    parser.add_argument("--accept", action="store_true", help="take the ratios that fell as the new ones")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
+    kept = Kept.read(None if given.out is None else given.out / f"{_device()}.json", conditions(given.threads))
     outcomes: list[Outcome] = []
     for name in given.only:
         for duel in GROUPS[name]():
-            outcomes.append(settle(duel, given.rounds))
+            outcomes.append(kept.settled(duel, given.rounds))
             print(_line(outcomes[-1]), flush=True)
+    fallen = [] if given.accept else [outcome for outcome in outcomes if kept.fell(outcome)]
     if given.out is not None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        write_json(given.out / f"{device}.json", {outcome.name: round(outcome.ratio, 3) for outcome in outcomes})
-        write_text(given.out / f"{device}.md", _table(outcomes, " ".join(sys.argv[1:]), given.threads))
-    return 0 if given.check is None else _checked(outcomes, json.loads(given.check.read_text()))
+        kept.save([outcome for outcome in outcomes if outcome not in fallen])
+        write_text(given.out / f"{_device()}.md", _table(outcomes, " ".join(sys.argv[1:]), given.threads))
+    print("\n".join(map(kept.sentence, fallen)) or f"no ratio fell by more than {1 - TOLERATED:.0%}")
+    return 1 if fallen else 0
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _line(outcome: Outcome) -> str:
     spread = f"{min(outcome.ratios):.2f} to {max(outcome.ratios):.2f}"
-    seconds = f"{outcome.ours_seconds:.4g} | {outcome.peer_seconds:.4g}"
+    seconds = " | ".join(f"{median(values):.4g}" for values in (outcome.ours, outcome.peer))
     required = "" if outcome.at_least is None else f">= {outcome.at_least:g}"
     return (
         f"| {outcome.name} | {outcome.peer_name} | {seconds} | **{outcome.ratio:.2f}** ({spread}) | {required} "
@@ -68,7 +86,7 @@ def _line(outcome: Outcome) -> str:
 
 
 def _table(outcomes: list[Outcome], arguments: str, threads: int) -> str:
-    rounds = len(outcomes[0].ratios) if outcomes else 0
+    rounds = min((len(outcome.ratios) for outcome in outcomes), default=0)
     lines = [
         f"`python -m benchmarks.speed {arguments}`, commit {commit()}, {machine(threads)}.",
         f"Medians of {rounds} rounds, ours and the peer by turns; ratio = peer / ours (lowest to highest round),",
@@ -81,21 +99,14 @@ def _table(outcomes: list[Outcome], arguments: str, threads: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _checked(outcomes: list[Outcome], earlier: dict[str, float]) -> int:
-    """Exit code 1 where a ratio fell too far, or below what is required of it."""
-    fallen = [
-        f"{outcome.name}: ratio {outcome.ratio:.2f}, was {earlier[outcome.name]:.2f}"
-        for outcome in outcomes
-        if outcome.name in earlier and outcome.ratio < TOLERATED * earlier[outcome.name]
-    ]
-    print("\n".join(fallen) or f"no ratio fell below {TOLERATED:g} of the earlier one")
-    return 1 if fallen else 0
-
-
 def machine(threads: int) -> str:
-    if torch.cuda.is_available():
-        return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
-    return f"{_processor()}, {threads} threads, torch {torch.__version__}, Python {platform.python_version()}"
+    python = "" if torch.cuda.is_available() else f", Python {platform.python_version()}"
+    return f"{conditions(threads)}, torch {torch.__version__}{python}"
+
+
+def conditions(threads: int) -> str:
+    """What ratios depend on and no change of the code or of a package can mend."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"{_processor()}, {threads} threads"
 
 
 def _processor() -> str:

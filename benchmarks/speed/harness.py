@@ -6,7 +6,7 @@ import gc
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -31,20 +31,28 @@ class Duel:
 
 @dataclass(frozen=True)
 class Outcome:
-    """seconds: medians over the rounds. ratios: peer / ours of every round, above 1 where ours is faster."""
+    """ours, peer: the seconds of every round. It holds no side of the duel, whose tensors may be large."""
 
     name: str
     peer_name: str
-    ours_seconds: float
-    peer_seconds: float
-    ratios: tuple[float, ...]
+    ours: tuple[float, ...]
+    peer: tuple[float, ...]
     at_least: float | None = None
     quality: str = ""
+
+    @property
+    def ratios(self) -> tuple[float, ...]:
+        """peer / ours of every round, above 1 where ours is faster."""
+        return tuple(peer / ours for ours, peer in zip(self.ours, self.peer, strict=True))
 
     @property
     def ratio(self) -> float:
         """The median ratio."""
         return statistics.median(self.ratios)
+
+    def joined(self, other: Outcome) -> Outcome:
+        """The rounds of both."""
+        return replace(self, ours=self.ours + other.ours, peer=self.peer + other.peer)
 
 
 Group = Callable[[], Iterator[Duel]]
@@ -60,9 +68,8 @@ def settle(duel: Duel, rounds: int) -> Outcome:
     for turn in range(rounds):
         for which in (0, 1) if turn % 2 == 0 else (1, 0):
             seconds[which].append(_timed(sides[which]))
-    ratios = tuple(peer / ours for ours, peer in zip(*seconds, strict=True))
-    middle = [statistics.median(values) for values in seconds]
-    return Outcome(duel.name, duel.peer_name, middle[0], middle[1], ratios, duel.at_least, duel.quality)
+    ours, peer = (tuple(values) for values in seconds)
+    return Outcome(duel.name, duel.peer_name, ours, peer, duel.at_least, duel.quality)
 
 
 def _timed(work: Work) -> float:

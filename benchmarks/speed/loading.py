@@ -65,7 +65,7 @@ class Prepared:
 def duels() -> Iterator[Duel]:
     with TemporaryDirectory() as name:
         folder = Path(name)
-        small = Prepared.of(_hippocampus(folder), CASES, folder / "small", "hippocampus")
+        small = Prepared.of(hippocampus(folder), CASES, folder / "small", "hippocampus")
         for workers in (0, 2):
             yield _against_monai(small, small.plan.patch_size, workers, folder / "small-cache")
         yield _against_step(small)
@@ -74,7 +74,7 @@ def duels() -> Iterator[Duel]:
         yield _against_monai(large, LARGE_PATCH, 0, folder / "large-cache")
 
 
-def _hippocampus(folder: Path) -> Path:
+def hippocampus(folder: Path) -> Path:
     """The data set, or phantoms of about its size where it is not at hand."""
     data = Path(os.environ.get("VOXWARD_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
     if (data / "Task04_Hippocampus").is_dir():

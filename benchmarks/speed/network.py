@@ -75,7 +75,7 @@ def dynunet_duels() -> Iterator[Duel]:
     loss = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True)
     for precision in ("fp32", "bf16"):
         yield Duel(
-            f"dynunet training step, 2 x 40x56x40, {precision}", _our_step(ours, images, labels, precision),
+            f"dynunet training step, 2 x 40x56x40, {precision}", our_step(ours, images, labels, precision),
             _bare_step(theirs, lambda z, y: loss(z.float(), y[:, None]), images, labels, precision),
             f"bare MONAI loop, {precision}", None, f"fp32 outputs differ by {error:.0e} of the largest",
         )  # fmt: skip
@@ -182,7 +182,7 @@ def _bare_step(
     return work
 
 
-def _our_step(network: nn.Module, images: Tensor, labels: Tensor, precision: str) -> Work:
+def our_step(network: nn.Module, images: Tensor, labels: Tensor, precision: str) -> Work:
     fabric = Fabric(accelerator=images.device.type, precision="bf16-mixed" if precision == "bf16" else "32-true")
     wrapped, optimizer = fabric.setup(network.train(), torch.optim.Adam(network.parameters(), 1e-4))
     loss, schedule = supervised(create_loss(Choice("dice-ce")), ()), create_schedule(Choice("constant"))

@@ -1,0 +1,55 @@
+"""The ratios of the last run, with which the next one is compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.speed.harness import Duel, Outcome, settle
+from voxward.core.files import write_json
+from voxward.core.reading import read_json
+
+TOLERATED = 0.85
+"""The share of its last ratio to which a ratio may fall."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Ratios by the names of their duels, measured under `conditions`, and the file that they are kept in."""
+
+    path: Path | None
+    conditions: str
+    ratios: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path | None, conditions: str) -> Kept:
+        """Read a file; without one, or where it was measured on another machine, there is nothing to compare with."""
+        if path is None or not path.is_file():
+            return cls(path, conditions)
+        found = read_json(path)
+        if found.get("conditions") != conditions:
+            print(f"{path} was measured on {found.get('conditions', 'a machine it does not name')}: not compared")
+            return cls(path, conditions)
+        return cls(path, conditions, found["ratios"])
+
+    def settled(self, duel: Duel, rounds: int) -> Outcome:
+        """Settle a duel; where its ratio fell, again, and what counts is the median of all rounds."""
+        outcome = settle(duel, rounds)
+        return outcome.joined(settle(duel, rounds)) if self.fell(outcome) else outcome
+
+    def fell(self, outcome: Outcome) -> bool:
+        earlier = self.ratios.get(outcome.name)
+        return earlier is not None and outcome.ratio < TOLERATED * earlier
+
+    def sentence(self, outcome: Outcome) -> str:
+        return (
+            f"{outcome.name}: the ratio fell from {self.ratios[outcome.name]:.2f} to {outcome.ratio:.2f}, by more than "
+            f"{1 - TOLERATED:.0%}, in {len(outcome.ratios)} rounds"
+        )
+
+    def save(self, outcomes: Iterable[Outcome]) -> None:
+        """Write the ratios of `outcomes`, and of the others those that there were."""
+        if self.path is not None:
+            ratios = {**self.ratios, **{outcome.name: round(outcome.ratio, 3) for outcome in outcomes}}
+            write_json(self.path, {"conditions": self.conditions, "ratios": ratios})
