@@ -66,7 +66,8 @@ class Sides:
     @classmethod
     def of(cls, folder: Path) -> Sides:
         root = hippocampus(folder)
-        run = RunFolder(voxward.train(root, out=folder / "run", recipe="dynunet", minutes=MINUTES))
+        known = ["preparation.normalization=zscore"]  # which nnU-Net has, too
+        run = RunFolder(voxward.train(root, out=folder / "run", recipe="dynunet", overrides=known, minutes=MINUTES))
         voxward.export(run.root, out=folder / "exported", to="nnunet")
         dataset, images = open_dataset(root), folder / "images"
         images.mkdir()

@@ -24,6 +24,15 @@ def test_instance_norm_equals_pytorch(channels_last):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_instance_norm_is_exact_in_large_volumes(channels_last):
+    """Adding one value after the other leaves 5e-4 here."""
+    x = torch.randn(1, 4, 64, 64, 96, generator=torch.Generator().manual_seed(0)) + 4
+    x = x.contiguous(memory_format=torch.channels_last_3d) if channels_last else x
+    out, expected = InstanceNorm(4)(x).detach(), F.instance_norm(x.double())
+    assert float((out - expected).abs().max()) < 1e-5 * float(expected.abs().max())
+
+
 def test_instance_norm_keeps_channels_last_and_survives_a_constant_channel():
     x = torch.ones(1, 2, 3, 3, 3).contiguous(memory_format=torch.channels_last_3d).requires_grad_()
     out = InstanceNorm(2)(x)

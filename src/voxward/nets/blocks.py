@@ -22,9 +22,7 @@ from voxward.nets.depthwise import DepthwiseConv3d
 class _InstanceNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-        batch, channels = x.shape[:2]
-        voxels = x[0, 0].numel()
-        out, mean, rstd = torch.native_group_norm(x, weight, bias, batch, channels, voxels, channels, eps=eps)
+        out, mean, rstd = _normalised(x, weight, bias, eps) if _sums_badly(x) else _group_norm(x, weight, bias, eps)
         ctx.save_for_backward(x, weight, mean, rstd)
         return out
 
@@ -45,6 +43,33 @@ class _InstanceNorm(torch.autograd.Function):
         out = torch.addcmul(offset[:, None].to(x.dtype), g, slope[:, None].to(x.dtype))
         out.addcmul_(rows, -along[:, None].to(x.dtype))
         return _volume(out, x), projected.sum(0).to(weight.dtype), total.sum(0).to(weight.dtype), None
+
+
+def _sums_badly(x: Tensor) -> bool:
+    """Whether PyTorch's group norm would be less exact than the numbers are.
+
+    On a CPU (PyTorch 2.13) it adds the values of channels-last volumes one after the other. In float32 this leaves an
+    error of 5e-4 standard deviations at 128 x 128 x 96 voxels, where contiguous volumes have 1e-7.
+    """
+    last = x.is_contiguous(memory_format=torch.channels_last_3d) and not x.is_contiguous()
+    return last and x.dtype in (torch.float32, torch.float64)
+
+
+def _group_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The normalised volume, and the mean and the reciprocal deviation (b, c)."""
+    batch, channels = x.shape[:2]
+    return torch.native_group_norm(x, weight, bias, batch, channels, x[0, 0].numel(), channels, eps=eps)
+
+
+def _normalised(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The same by sums of sums, of the values and then of their squared distances from the mean."""
+    rows = _matrix(x)
+    mean = rows.mean(1)
+    out = rows - mean[:, None]
+    rstd = (out.square_().mean(1) + eps).rsqrt()
+    slope = rstd * weight
+    torch.addcmul((bias - mean * slope)[:, None], rows, slope[:, None], out=out)
+    return _volume(out, x), mean, rstd
 
 
 def _plain(x: Tensor) -> bool:
