@@ -25,6 +25,14 @@ def test_instance_norm_equals_pytorch(channels_last):
 
 
 @pytest.mark.parametrize("channels_last", [True, False])
+def test_what_follows_an_instance_norm_may_change_it_in_place(channels_last):
+    x = torch.randn(1, 2, 3, 3, 3)
+    x = (x.contiguous(memory_format=torch.channels_last_3d) if channels_last else x).requires_grad_()
+    F.relu(InstanceNorm(2)(x), inplace=True).sum().backward()
+    assert torch.isfinite(x.grad).all()
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
 def test_instance_norm_is_exact_in_large_volumes(channels_last):
     """Adding one value after the other leaves 5e-4 here."""
     x = torch.randn(1, 4, 64, 64, 96, generator=torch.Generator().manual_seed(0)) + 4

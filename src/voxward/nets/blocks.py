@@ -63,13 +63,14 @@ def _group_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Te
 
 def _normalised(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """The same by sums of sums, of the values and then of their squared distances from the mean."""
-    rows = _matrix(x)
+    out = torch.empty_like(x)  # no view of it is returned, or what follows could not change it in place
+    rows, written = _matrix(x), _matrix(out)
     mean = rows.mean(1)
-    out = rows - mean[:, None]
-    rstd = (out.square_().mean(1) + eps).rsqrt()
+    torch.sub(rows, mean[:, None], out=written)
+    rstd = (written.square_().mean(1) + eps).rsqrt()
     slope = rstd * weight
-    torch.addcmul((bias - mean * slope)[:, None], rows, slope[:, None], out=out)
-    return _volume(out, x), mean, rstd
+    torch.addcmul((bias - mean * slope)[:, None], rows, slope[:, None], out=written)
+    return out, mean, rstd
 
 
 def _plain(x: Tensor) -> bool:
