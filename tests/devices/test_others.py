@@ -44,7 +44,7 @@ def found(path, source, device, overrides=()):
 
 
 @pytest.mark.parametrize("case", cases(nnunets.CASES))
-def test_results_of_nnu_net_say_the_same(case, both, tmp_path):
+def test_results_of_nnu_net_say_the_same(case, both, same_operators, tmp_path):
     path = results(tmp_path / "r", **{"mirrors": (), **nnunets.CASES[case]})
     both.same(lambda device: found(path, volume(), device))
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from voxward.core.types import Image, Images, Logits, Size3
+from voxward.nets.one_sample import quick_on_one_sample
 from voxward.pipeline.windows import Forward, Windows
 from voxward.systems.bundle.boxes import padded, size3
 from voxward.systems.bundle.steps import NewImage
@@ -73,7 +74,7 @@ class Inferer:
         """Return the network on windows (n, c, d, h, w), of which a 2D network sees the slices."""
         axis = self.slices
         if axis is None:
-            return network
+            return quick_on_one_sample(network)
 
         def slicewise(images: Images) -> Logits:
             return network(images.squeeze(axis + 2)).unsqueeze(axis + 2)

@@ -13,6 +13,7 @@ from torch import Tensor
 from voxward.core.case import Volume
 from voxward.core.errors import UserError
 from voxward.core.types import CaseLogits, Image, Images, Logits, Size3
+from voxward.nets.one_sample import quick_on_one_sample
 from voxward.pipeline.predictor import Done
 from voxward.systems.nnunet import intensities
 from voxward.systems.nnunet.geometry import Geometry, geometry_of
@@ -63,7 +64,7 @@ def padded(
 def forward_of(network: torch.nn.Module, slicewise: bool) -> Callable[[Images], Logits]:
     """Return a network's forward pass on windows (n, c, d, h, w); of slices where the network has two axes."""
     if not slicewise:
-        return network
+        return quick_on_one_sample(network)
     return lambda images: network(images.squeeze(2)).unsqueeze(2)
 
 
