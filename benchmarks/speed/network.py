@@ -17,6 +17,7 @@ from voxward.losses.registry import create_loss
 from voxward.nets.blocks import InstanceNorm, PointwiseConv3d, Upsample
 from voxward.nets.depthwise import DepthwiseConv3d
 from voxward.nets.lattice import Lattice, Swish
+from voxward.nets.one_sample import quick_on_one_sample
 from voxward.nets.zoo import DEFAULT_FILTERS, dynunet
 from voxward.training.learner import Learner
 from voxward.training.schedule import create_schedule
@@ -54,7 +55,10 @@ def lattice_duels() -> Iterator[Duel]:
 
 
 def dynunet_duels() -> Iterator[Duel]:
-    """Our training step against the bare loop of a MONAI tutorial: the same network, weights, loss and optimiser."""
+    """Our training step against the bare loop of a MONAI tutorial: the same network, weights, loss and optimiser.
+
+    And the gradient of one window alone, as in an attack on a volume that fits into it.
+    """
     from monai.losses import DiceCELoss
     from monai.networks.nets import DynUNet
 
@@ -72,12 +76,18 @@ def dynunet_duels() -> Iterator[Duel]:
     with torch.no_grad():
         expected = theirs.eval()(images)
         error = float((ours.eval()(images) - expected).abs().max() / expected.abs().max())
+    quality, alone = f"fp32 outputs differ by {error:.0e} of the largest", images[:1]
+    yield Duel(
+        "dynunet input gradient, 1 x 40x56x40, fp32",
+        _input_gradient(ours.eval(), alone, "fp32", quick_on_one_sample(ours)),
+        _input_gradient(theirs.eval(), alone, "fp32"), "bare MONAI network", None, quality,
+    )  # fmt: skip
     loss = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True)
     for precision in ("fp32", "bf16"):
         yield Duel(
             f"dynunet training step, 2 x 40x56x40, {precision}", our_step(ours, images, labels, precision),
             _bare_step(theirs, lambda z, y: loss(z.float(), y[:, None]), images, labels, precision),
-            f"bare MONAI loop, {precision}", None, f"fp32 outputs differ by {error:.0e} of the largest",
+            f"bare MONAI loop, {precision}", None, quality,
         )  # fmt: skip
 
 
@@ -138,7 +148,7 @@ def _make_plain(module: nn.Module) -> None:
             _make_plain(child)
 
 
-def _scores(network: nn.Module, images: Tensor, precision: str) -> Tensor:
+def _scores(network: Callable[[Tensor], Tensor], images: Tensor, precision: str) -> Tensor:
     with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16"):
         out: Tensor = network(images)
     return out.float()
@@ -152,11 +162,15 @@ def _forward(network: nn.Module, images: Tensor, precision: str) -> Work:
     return work
 
 
-def _input_gradient(network: nn.Module, images: Tensor, precision: str) -> Work:
+def _input_gradient(
+    network: nn.Module, images: Tensor, precision: str, forward: Callable[[Tensor], Tensor] | None = None
+) -> Work:
+    """forward: how the network is called, where it is not called as it is."""
+
     def work() -> None:
         network.requires_grad_(False)
         leaf = images.clone().requires_grad_()
-        torch.autograd.grad(_scores(network, leaf, precision).square().mean(), leaf)
+        torch.autograd.grad(_scores(forward or network, leaf, precision).square().mean(), leaf)
 
     return work
 
