@@ -7,7 +7,7 @@ import torch
 from tests.nets.test_one_sample import SLOW, called
 from tests.pipeline.plain_pipeline import WIDE, Toy, a_predictor, a_volume
 from tests.systems.build import system
-from tests.systems.bundle.build import bundle, scan
+from tests.systems.bundle.build import WINDOWS, bundle, config, scan
 from tests.systems.nnunet.build import results, volume
 from voxward.data.io import read_image
 from voxward.systems.open import open_system
@@ -22,7 +22,8 @@ def an_nnunet(folder):
 
 
 def a_bundle(folder):
-    return open_system(bundle(folder / "b")), read_image([scan(folder / "scan.nii.gz")])
+    one_window = config(inferer={**WINDOWS, "roi_size": [16, 16, 16]})
+    return open_system(bundle(folder / "b", one_window)), read_image([scan(folder / "scan.nii.gz")])
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
