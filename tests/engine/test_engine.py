@@ -48,7 +48,7 @@ def test_a_signal_ends_the_work_after_the_unit_that_runs(tmp_path, number):
 
     work = Names(Struck(tmp_path / "log"))
     with (
-        pytest.warns(UserWarning, match="finished first; Ctrl-C again stops at once"),
+        pytest.warns(UserWarning, match="finished first; a second Ctrl-C or signal stops at once"),
         pytest.raises(Interrupted, match="same command again"),
     ):
         InProcess(tmp_path).run(["a", "b", "c"], work, Heard())

@@ -86,6 +86,15 @@ def test_a_system_that_does_not_look_at_the_volume_is_seen_without_a_gradient() 
     assert verdicts(_without_gradient(falls))["eps 1"] is True  # an attack without a gradient need not reach 0
 
 
+def test_what_moves_array_and_written_file_alike_is_said_once() -> None:
+    def said(after: tuple[float, float]) -> str:
+        moved = [record("noise", c, (0.5, 0.3), 0.1, deployed=after, deployed_clean=(0.9, 0.7)) for c in "ab"]
+        return next(f.text for f in sanity([*book(), *moved]) if f.name == "noise control")
+
+    assert said((0.5, 0.3)).count("moves the mean Dice") == 1
+    assert said((0.4, 0.2)).count("moves the mean Dice") == 2
+
+
 def test_a_class_that_was_nowhere_does_not_fail_a_control() -> None:
     """One false voxel of an absent class makes its Dice 0 where it did not count before."""
     sound = [record("noise", c, (0.9, 0.0), 0.1, clean=(0.9, None)) for c in "ab"]

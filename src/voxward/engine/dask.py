@@ -157,7 +157,7 @@ class _Round(Generic[U]):
         text = (
             f"{counted(count, 'unit')} on the workers {'is' if count == 1 else 'are'} finished first, no other is begun"
         )
-        warnings.warn(f"{text}; Ctrl-C again stops at once, and what runs is lost", stacklevel=2)
+        warnings.warn(f"{text}; a second Ctrl-C or signal stops at once, and what runs is lost", stacklevel=2)
 
     def cancel(self) -> None:
         """Let go of what still runs."""

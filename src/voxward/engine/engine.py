@@ -147,4 +147,6 @@ class InProcess:
 
 
 def _say_that_one_is_finished() -> None:
-    warnings.warn("what runs now is finished first; Ctrl-C again stops at once, and it is lost", stacklevel=2)
+    warnings.warn(
+        "what runs now is finished first; a second Ctrl-C or signal stops at once, and it is lost", stacklevel=2
+    )

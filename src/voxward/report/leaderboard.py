@@ -109,7 +109,9 @@ def _area(curve: Curve) -> float:
 
 def _rank_notes(view: View) -> list[str]:
     """What the models are ranked by, and how far a difference between two of them can be relied on."""
-    notes = ["ranked by area: the mean of the worst-case Dice over all eps, from clean to the largest; 1 is best"]
+    notes = [
+        "ranked by area: the area under the worst-case Dice from clean to the largest eps, divided by it; 1 is best"
+    ]
     if view.eps and len(view.models) > 1:
         notes.append(
             f"vs first: the mean difference in worst-case Dice to the first model at eps {sizes(view)[-1]}, over "

@@ -153,7 +153,7 @@ def _control(name: str) -> _Check:
         rows = [r for r in records if r.attack == name and not _ruins(r)]
         # The written file is checked, too: its crop box and statistics are taken from it, and must not be attacked.
         written = [r for r in rows if r.deployed is not None and r.deployed_clean is not None]
-        faults, text, most = [], eps_texts(records), 0.0
+        faults, text, most = dict[tuple[float, str], str](), eps_texts(records), 0.0
         for chosen, deployed, what in ((rows, False, ""), (written, True, " of the written file")):
             for eps in sorted({r.eps for r in chosen}):
                 moved = [_moved(r, deployed) for r in chosen if r.eps == eps]
@@ -161,13 +161,14 @@ def _control(name: str) -> _Check:
                 most = max(most, abs(rise))
                 if thresholds.moved(rise):
                     size = f"{'-' if rise < 0 else '+'}{thresholds.figure(rise)}"
-                    faults.append(
+                    faults.setdefault(  # what moves both alike is said once
+                        (eps, size),
                         f"{name} at eps {text(eps)} moves the mean Dice{what} by {size} without an attack, "
-                        f"more than {tolerance:g}"
+                        f"more than {tolerance:g}",
                     )
         moves = f", and moves the mean Dice by {thresholds.figure(most)} at most" if rows else ""
         promise = f"{name} stays within {tolerance:g} of clean{moves}"
-        return _verdict(f"{name} control", model, bool(rows), faults, promise)
+        return _verdict(f"{name} control", model, bool(rows), [*faults.values()], promise)
 
     return check
 

@@ -247,7 +247,7 @@ def _left_out_note(
     if not left_out:
         return []
     are, their = ("is", "its") if len(left_out) == 1 else ("are", "their")
-    part = "" if looked_at == every else f", of the first {looked_at}: no more were needed"
+    part = "" if looked_at == every else f"; the other {every - looked_at} cases were not needed and not looked at"
     return [
         f"{counted(len(left_out), 'case')} of {dataset.root} {are} left out, because {_names(by)} was trained on "
         f"{their} images ({listed(left_out)}{part}); --include-seen scores such cases, too"

@@ -69,7 +69,7 @@ def test_the_sentences_and_tiles_hold_the_figures_of_the_records() -> None:
     low, high = bootstrap_interval(dice)
     assert worst == {"a": (pytest.approx(0.8), pytest.approx(0.2)), "b": (pytest.approx(0.7), 0.0)}
     assert system.sentences[0] == (
-        "On 2 scans, m finds liver and tumour with a mean Dice of 0.750 when nothing is changed. Changes of each voxel "
+        "On 2 scans, m has a mean Dice of 0.750 over liver and tumour when nothing is changed. Changes of each voxel "
         "by at most 51/255 of the intensity range (20.0 %), chosen by the strongest of 2 attacks, lower that to "
         f"{sum(dice) / 2:.3f} (95 % interval {low:.3f} to {high:.3f}). {len(broken)} of 2 scans break: their Dice ends "
         f"below {limit:.3f}, half of the mean of the unchanged scans."
@@ -105,7 +105,7 @@ def several(cases: int, after: float = 0.1, noise: float = 0.8) -> list[Record]:
 
 def test_one_scan_and_one_attack_are_said_in_the_singular() -> None:
     text = text_of(system_of(several(1)))
-    assert text.startswith("On 1 scan, m finds liver with a mean Dice of 0.800")
+    assert text.startswith("On 1 scan, m has a mean Dice of 0.800 over liver")
     assert "chosen by one attack (pgd), lower that to 0.000. This scan breaks: its Dice ends below 0.400" in text
     assert "interval" not in text
     assert "1 scans" not in text
@@ -184,7 +184,7 @@ def test_noise_at_the_tolerance_has_its_figure_on_its_side_and_is_judged_as_its_
 def test_the_scans_that_were_attacked_are_compared_with_themselves() -> None:
     good = [replace(clean(f"g{n}", dice=(0.95,), classes=("liver",)), mode="volume") for n in range(3)]
     text = text_of(system_of([*several(2, after=0.8)[:3], *good]))
-    assert "On 4 scans, m finds liver with a mean Dice of 0.91" in text
+    assert "On 4 scans, m has a mean Dice of 0.91" in text
     assert (
         "At 25.5/255 1 of these scans was attacked, which has a Dice of 0.800 when nothing is changed. Changes of"
         in text
@@ -483,7 +483,7 @@ def test_figures_of_files_and_arrays_never_stand_side_by_side() -> None:
 
 def test_other_kinds_of_measurement_are_said() -> None:
     patch = text_of(system_of([replace(one, mode="patch") for one in book()]))
-    assert "On one window of each scan (2 scans), the bare network of m finds" in patch
+    assert "On one window of each scan (2 scans), the bare network of m has a mean Dice of" in patch
     assert "The deployed pipeline was not attacked" in patch
     assert "window" not in text_of(system_of(book()))
     blind = [replace(one, white_box=False) for one in book()]
@@ -507,7 +507,7 @@ def test_many_classes_are_not_all_named_in_a_sentence() -> None:
     names = tuple(f"organ {n}" for n in range(12))
     records = [clean("a", dice=(0.5,) * 12, classes=names)]
     system = system_of(records)
-    assert "finds organ 0, organ 1, organ 2, organ 3 and 8 more classes with" in system.sentences[0]
+    assert "over organ 0, organ 1, organ 2, organ 3 and 8 more classes when" in system.sentences[0]
     assert (
         system.sentences[1] == "No attack has finished on this system, so nothing can be said about how robust it is."
     )

@@ -18,8 +18,9 @@ TERMS: Mapping[str, str] = {
     "PSNR": "The strength of a change against the intensity range, in dB. The higher, the weaker the change.",
     "SSIM": "How alike two pictures are in brightness, contrast and structure. 1 is the same picture.",
     "95 % interval": "How sure a mean is, judged from how much the scans differ from each other.",
-    "area": "The mean Dice of a system over all sizes of the change, from none to the largest: the area below its "
-    "curve. Systems are ranked by it. 1 is best.",
+    "area": "The area below the curve of a system's Dice over the size of the change, from none to the largest, "
+    "divided by the largest size. Between two measured sizes the curve is a straight line. Systems are ranked by it. "
+    "1 is best.",
     "breaking eps": "The smallest change that was found to break a scan. In a ranking, its median over the scans. A "
     "smaller one may exist.",
     "vs first": "How much higher or lower the mean Dice under attack is than that of the first system of the ranking, "

@@ -44,9 +44,9 @@ VERDICT = {
     "scans_one": "1 scan",
     "scans_many": "{n} scans",
     "of_dataset": "{scans} of {dataset}",
-    "clean": "On {scans}, {system} finds {classes} with a mean Dice of {dice} when nothing is changed.",
-    "clean_patch": "On one window of each scan ({scans}), the bare network of {system} finds {classes} with a mean "
-    "Dice of {dice} when nothing is changed.",
+    "clean": "On {scans}, {system} has a mean Dice of {dice} over {classes} when nothing is changed.",
+    "clean_patch": "On one window of each scan ({scans}), the bare network of {system} has a mean Dice of {dice} over "
+    "{classes} when nothing is changed.",
     "patch": "The deployed pipeline was not attacked: it may be more or less robust than its bare network.",
     "classes_more_one": "1 more class",
     "classes_more_many": "{n} more classes",
