@@ -6,7 +6,9 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from tests.nets.test_networks import NEEDED
 from voxward.core.errors import UserError
@@ -53,6 +55,22 @@ def test_a_network_is_no_larger_than_the_file_of_its_weights(tmp_path: Path):
 
 def test_a_network_of_any_size_is_counted_at_once():
     assert numbers_of(lambda: nn.Linear(10**7, 10**7, bias=False)) == 10**14
+
+
+@pytest.mark.parametrize("name", ["dynunet", "rog", "brats-unet", "unet-2d"])
+def test_nothing_is_drawn_for_a_network_without_numbers(name):
+    """PyTorch would import its compiler for it, which takes seconds."""
+    seen = []
+
+    class Calls(TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            seen.append(func)
+            return func(*args, **(kwargs or {}))
+
+    with Calls():
+        assert numbers_of(lambda: create_network(name, 1, 2)) > 0
+    assert seen
+    assert not {torch.Tensor.normal_, torch.Tensor.uniform_} & set(seen)
 
 
 def test_a_network_of_one_key_is_counted_once_and_compared_with_every_file(tmp_path):

@@ -15,6 +15,10 @@ from voxward.core.errors import UserError
 _MAKERS = frozenset((torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn))
 """What parameters and buffers are made by. Other tensors, such as a `linspace`, are small, and are looked into."""
 
+# What fills parameters with random numbers. Tensors without numbers need none, and PyTorch would import its compiler to
+# draw them, which takes seconds.
+_FILLERS = frozenset((torch.Tensor.normal_, torch.Tensor.uniform_))
+
 # The numbers of networks that were counted in this process.
 _COUNTED: dict[Hashable, int] = {}
 
@@ -26,6 +30,8 @@ class _WithoutMemory(TorchFunctionMode):
         kwargs = dict(kwargs or {})
         if func in _MAKERS and kwargs.get("device") is None:
             kwargs["device"] = "meta"
+        if func in _FILLERS and args[0].is_meta:
+            return args[0]
         return func(*args, **kwargs)
 
 
