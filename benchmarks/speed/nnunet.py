@@ -68,7 +68,8 @@ class Sides:
         root = hippocampus(folder)
         known = ["preparation.normalization=zscore"]  # which nnU-Net has, too
         run = RunFolder(voxward.train(root, out=folder / "run", recipe="dynunet", overrides=known, minutes=MINUTES))
-        voxward.export(run.root, out=folder / "exported", to="nnunet")
+        # nnU-Net mirrors along the axes that the folder names; --disable_tta leaves it out.
+        voxward.export(run.root, out=folder / "exported", to="nnunet", overrides=["tta=mirrors"])
         dataset, images = open_dataset(root), folder / "images"
         images.mkdir()
         for id in load_json(RunSplit, run.splits).validation:

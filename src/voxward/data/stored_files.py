@@ -16,7 +16,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import blosc2
 import numpy as np
 
 from voxward.core.archive import opened_archive
@@ -85,6 +84,8 @@ def write_array(path: Path, array: np.ndarray, patch_size: Size3) -> None:
         array: An array (..., d, h, w).
         patch_size: The training patch in voxels.
     """
+    import blosc2  # slow to import, and predictions store nothing
+
     lead = (1,) * (array.ndim - 3)
     chunks = lead + tuple(min(max(1, -(-p // 2)), n) for p, n in zip(patch_size, array.shape[-3:], strict=True))
     cparams = {"codec": blosc2.Codec.ZSTD, "clevel": 1, "filters": [blosc2.Filter.SHUFFLE], "nthreads": 1}
@@ -155,6 +156,8 @@ def open_array(path: Path) -> Any:
 @lru_cache(maxsize=64)
 def _open(path: str, version: int, process: int, thread: int) -> Any:
     """Open a stored array; whatever else such a file may describe (code, other files, addresses) is refused."""
+    import blosc2  # slow to import, and predictions read none
+
     try:
         array = blosc2.open(path, mode="r", dparams={"nthreads": 1}, deserialize="safe")
     except _DAMAGED as error:
