@@ -76,11 +76,11 @@ def dynunet_duels() -> Iterator[Duel]:
     with torch.no_grad():
         expected = theirs.eval()(images)
         error = float((ours.eval()(images) - expected).abs().max() / expected.abs().max())
-    quality, alone = f"fp32 outputs differ by {error:.0e} of the largest", images[:1]
+    quality, alone, frozen = f"fp32 outputs differ by {error:.0e} of the largest", images[:1], copy.deepcopy(ours)
     yield Duel(
         "dynunet input gradient, 1 x 40x56x40, fp32",
-        _input_gradient(ours.eval(), alone, "fp32", quick_on_one_sample(ours)),
-        _input_gradient(theirs.eval(), alone, "fp32"), "bare MONAI network", None, quality,
+        _input_gradient(frozen, alone, "fp32", quick_on_one_sample(frozen)),
+        _input_gradient(copy.deepcopy(theirs), alone, "fp32"), "bare MONAI network", None, quality,
     )  # fmt: skip
     loss = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True)
     for precision in ("fp32", "bf16"):
