@@ -84,28 +84,6 @@ def test_an_accelerator_is_named_and_waited_for(apple):
     assert (apple.waited, apple.released) == (1, 1)
 
 
-@pytest.mark.parametrize(("instructions", "gain", "pays"), [(True, 3.0, True), (True, 0.6, False), (False, 3.0, False)])
-def test_a_processor_multiplies_bfloat16_where_that_is_measured_to_be_faster(monkeypatch, instructions, gain, pays):
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: instructions)
-    monkeypatch.setattr(devices, "bfloat16_gain", lambda: gain)
-    assert devices.multiplies_bfloat16(torch.device("cpu")) is pays
-
-
-def test_the_gain_of_bfloat16_is_that_of_the_middle_round_after_the_first(monkeypatch):
-    seconds = iter([9.0, 1.0, 2.0, 1.0, 4.0, 1.0, 3.0, 1.0, 3.0, 1.0, 5.0, 1.0])  # float32 and bfloat16 by turns
-    monkeypatch.setattr(devices, "_convolving", lambda dtype: next(seconds))
-    devices.bfloat16_gain.cache_clear()
-    assert devices.bfloat16_gain() == devices.bfloat16_gain() == 3.0
-    devices.bfloat16_gain.cache_clear()
-
-
-def test_the_gain_is_measured_once_and_draws_no_random_numbers():
-    before = torch.random.get_rng_state()
-    with torch.inference_mode():
-        assert 0 < devices.bfloat16_gain() == devices.bfloat16_gain()
-    assert torch.equal(before, torch.random.get_rng_state())
-
-
 def test_the_widest_number_type_is_the_device_s(monkeypatch):
     assert wide(torch.ones(2)).dtype == torch.float64
     assert wide_type(torch.device("mps")) == torch.float32

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
-from statistics import median
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -13,10 +10,6 @@ from torch import Tensor
 
 from voxward.core.choices import DEVICES
 from voxward.core.errors import UserError
-
-# How bfloat16 is compared with float32: the batch, and the rounds. Without AMX, processors of Intel are at 0.6, with it
-# above 2.5. What is hardly faster is not worth the digits.
-_SAMPLE, _ROUNDS, _WORTH_IT, _HOPELESS = (2, 16, 32, 32, 32), 6, 1.2, 10.0
 
 
 @dataclass(frozen=True)
@@ -123,43 +116,14 @@ def memory_of(device: torch.device) -> int:
 def multiplies_bfloat16(device: torch.device) -> bool:
     """Return whether a device multiplies bfloat16 faster than float32.
 
-    A processor may have the instructions and be slower with them all the same, so that one that has them is asked to
-    convolve in both, once in every process, which takes a fifth of a second.
-
     Args:
         device: The device.
     """
     if kind_of(device).host:
         # PyTorch runs bfloat16 on any CPU, but more slowly than float32 on one without these instructions.
-        has_them = bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
-        return has_them and bfloat16_gain() >= _WORTH_IT
+        return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
     ask = getattr(_module(device.type), "is_bf16_supported", None)
     return ask is not None and bool(ask(including_emulation=False))
-
-
-@cache
-def bfloat16_gain() -> float:
-    """Return how many times faster than in float32 this processor convolves in bfloat16, forwards and back.
-
-    It is the median of a few rounds, in each of which both are measured, so that other work on the machine slows both.
-    """
-    gains = list[float]()
-    for _ in range(_ROUNDS):
-        single, half = _convolving(torch.float32), _convolving(torch.bfloat16)
-        gains.append(single / half)
-        if half > _HOPELESS * single:
-            break
-    return median(gains[1:] or gains)  # the first round chooses and loads the routines
-
-
-def _convolving(dtype: torch.dtype) -> float:
-    """Seconds of a convolution of two samples, and of its gradient. It draws no random numbers."""
-    with torch.inference_mode(False), torch.enable_grad():
-        x = torch.ones(_SAMPLE, dtype=dtype).contiguous(memory_format=torch.channels_last_3d).requires_grad_()
-        weight = torch.ones((_SAMPLE[1], _SAMPLE[1], 3, 3, 3), dtype=dtype)
-        began = perf_counter()
-        torch.autograd.grad(torch.nn.functional.conv3d(x, weight, padding=1), x, torch.ones_like(x))
-        return perf_counter() - began
 
 
 def wait_for(device: torch.device) -> None:

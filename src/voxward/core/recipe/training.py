@@ -17,7 +17,7 @@ class Training:
 
     Args:
         epochs: The number of epochs. An epoch is one patch per training case.
-        precision: `fp32`, `bf16`, `fp16`, or `auto`, which is bf16 where that is faster.
+        precision: `fp32`, `bf16`, `fp16`, or `auto`, which is bf16 where the hardware multiplies it fast.
         selection: The share (0 to 0.5) of the training cases that are held out to choose the best checkpoint.
         clip_gradient_norm: The largest norm of the gradient of all weights, or None for no limit.
         workers: The number of processes that load patches; 0 loads them in the training process.
