@@ -4,8 +4,8 @@
 
 --out writes DEVICE.md and DEVICE.json. The latter holds the ratios that the next run is compared with: where one fell
 by more than 15 %, it is measured again with as many rounds, and where the median of all of them fell as far, the
-command fails. What fell stays in the file as it was, so that the next run fails, too, until it is mended or --accept
-takes the new ratio. Absolute times are never compared, nor ratios of another processor or number of threads.
+command fails. A ratio stays in the file as it was first measured, until --accept takes the new ones. Absolute times are
+never compared, nor ratios of another processor or number of threads. The column `goal` is hoped for, not enforced.
 """
 
 from __future__ import annotations
@@ -63,10 +63,10 @@ def main() -> int:
         for duel in GROUPS[name]():
             outcomes.append(kept.settled(duel, given.rounds))
             print(_line(outcomes[-1]), flush=True)
+            if given.out is not None:  # after each, because the next one may fail
+                kept.save(outcomes, given.accept)
+                write_text(given.out / f"{_device()}.md", _table(outcomes, " ".join(sys.argv[1:]), given.threads))
     fallen = [] if given.accept else [outcome for outcome in outcomes if kept.fell(outcome)]
-    if given.out is not None:
-        kept.save([outcome for outcome in outcomes if outcome not in fallen])
-        write_text(given.out / f"{_device()}.md", _table(outcomes, " ".join(sys.argv[1:]), given.threads))
     print("\n".join(map(kept.sentence, fallen)) or f"no ratio fell by more than {1 - TOLERATED:.0%}")
     return 1 if fallen else 0
 
@@ -92,7 +92,7 @@ def _table(outcomes: list[Outcome], arguments: str, threads: int) -> str:
         f"Medians of {rounds} rounds, ours and the peer by turns; ratio = peer / ours (lowest to highest round),",
         "above 1 where ours is faster.",
         "",
-        "| what | peer | ours s | peer s | ratio | required | quality |",
+        "| what | peer | ours s | peer s | ratio | goal | quality |",
         "| --- | --- | ---: | ---: | ---: | --- | --- |",
         *map(_line, outcomes),
     ]

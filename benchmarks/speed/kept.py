@@ -16,22 +16,27 @@ TOLERATED = 0.85
 
 @dataclass(frozen=True)
 class Kept:
-    """Ratios by the names of their duels, measured under `conditions`, and the file that they are kept in."""
+    """Ratios by the names of their duels, measured under `conditions`, and the file that they are kept in.
+
+    The file has those of every machine that it was written on. A ratio stays until another one is accepted, so that
+    many small falls are one large one.
+    """
 
     path: Path | None
     conditions: str
     ratios: Mapping[str, float] = field(default_factory=dict)
+    others: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path | None, conditions: str) -> Kept:
-        """Read a file; without one, or where it was measured on another machine, there is nothing to compare with."""
+        """Read a file; without one, or without these conditions in it, there is nothing to compare with."""
         if path is None or not path.is_file():
             return cls(path, conditions)
         found = read_json(path)
-        if found.get("conditions") != conditions:
-            print(f"{path} was measured on {found.get('conditions', 'a machine it does not name')}: not compared")
-            return cls(path, conditions)
-        return cls(path, conditions, found["ratios"])
+        if conditions not in found:
+            print(f"{path} was measured on {'; '.join(found)}, and not on {conditions}: nothing is compared")
+        others = {name: ratios for name, ratios in found.items() if name != conditions}
+        return cls(path, conditions, found.get(conditions, {}), others)
 
     def settled(self, duel: Duel, rounds: int) -> Outcome:
         """Settle a duel; where its ratio fell, again, and what counts is the median of all rounds."""
@@ -48,8 +53,9 @@ class Kept:
             f"{1 - TOLERATED:.0%}, in {len(outcome.ratios)} rounds"
         )
 
-    def save(self, outcomes: Iterable[Outcome]) -> None:
-        """Write the ratios of `outcomes`, and of the others those that there were."""
+    def save(self, outcomes: Iterable[Outcome], accept: bool = False) -> None:
+        """Write the ratios of duels that are new; with `accept`, of all of them."""
         if self.path is not None:
-            ratios = {**self.ratios, **{outcome.name: round(outcome.ratio, 3) for outcome in outcomes}}
-            write_json(self.path, {"conditions": self.conditions, "ratios": ratios})
+            measured = {outcome.name: round(outcome.ratio, 3) for outcome in outcomes}
+            ratios = {**self.ratios, **measured} if accept else {**measured, **self.ratios}
+            write_json(self.path, {**self.others, self.conditions: ratios})

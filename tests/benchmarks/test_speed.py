@@ -24,7 +24,7 @@ def rounds(monkeypatch):
 
 def kept(folder, ratio, conditions="this machine"):
     path = folder / "cpu.json"
-    path.write_text(json.dumps({"conditions": "this machine", "ratios": {"sum": ratio, "other": 3.0}}))
+    path.write_text(json.dumps({"this machine": {"sum": ratio, "other": 3.0}}))
     return Kept.read(path, conditions)
 
 
@@ -51,17 +51,19 @@ def test_a_ratio_that_holds_is_measured_once(tmp_path, rounds):
     assert not rounds
 
 
-def test_ratios_of_another_machine_are_not_compared_and_are_replaced(tmp_path, rounds, capsys):
+def test_ratios_of_another_machine_are_not_compared_and_stay(tmp_path, capsys):
     other = kept(tmp_path, 2.0, "another machine")
-    assert "not compared" in capsys.readouterr().out
+    assert "nothing is compared" in capsys.readouterr().out
     assert not other.fell(outcome(0.1))
     other.save([outcome(0.1)])
-    assert json.loads((tmp_path / "cpu.json").read_text())["ratios"] == {"sum": 0.1}
+    found = json.loads((tmp_path / "cpu.json").read_text())
+    assert found == {"this machine": {"sum": 2.0, "other": 3.0}, "another machine": {"sum": 0.1}}
 
 
-def test_what_was_not_measured_or_fell_is_kept(tmp_path):
-    kept(tmp_path, 2.0).save([])
-    assert json.loads((tmp_path / "cpu.json").read_text())["ratios"] == {"sum": 2.0, "other": 3.0}
+@pytest.mark.parametrize(("accept", "ratio"), [(False, 2.0), (True, 1.8)])
+def test_a_ratio_stays_until_another_one_is_accepted(tmp_path, accept, ratio):
+    kept(tmp_path, 2.0).save([outcome(1.8)], accept)
+    assert json.loads((tmp_path / "cpu.json").read_text()) == {"this machine": {"sum": ratio, "other": 3.0}}
 
 
 def test_the_first_run_has_nothing_to_compare_with(tmp_path):

@@ -41,6 +41,27 @@ def test_instance_norm_is_exact_in_large_volumes(channels_last):
     assert float((out - expected).abs().max()) < 1e-5 * float(expected.abs().max())
 
 
+@pytest.mark.parametrize("value", [3.3, -1234.567])
+def test_a_constant_channel_with_a_large_mean_becomes_the_shift(value):
+    x = torch.full((1, 2, 48, 48, 48), value).contiguous(memory_format=torch.channels_last_3d)
+    plain = F.instance_norm(x.contiguous())
+    assert float(InstanceNorm(2)(x).detach().abs().max()) <= max(2 * float(plain.abs().max()), 1e-4)
+
+
+@pytest.mark.parametrize(
+    "cut", [lambda x: x[..., :4], lambda x: x[:, :2], lambda x: x.transpose(2, 4)], ids=["rows", "channels", "turned"]
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_instance_norm_takes_any_layout(cut, dtype):
+    x = cut(torch.randn(1, 4, 5, 6, 7).contiguous(memory_format=torch.channels_last_3d)).to(dtype)
+    leaf = x.detach().requires_grad_()
+    out = InstanceNorm(x.shape[1])(leaf)
+    out.float().square().sum().backward()
+    expected = F.instance_norm(x.float())
+    assert float((out.float() - expected).detach().abs().max()) < (1e-5 if dtype == torch.float32 else 0.05)
+    assert torch.isfinite(leaf.grad).all()
+
+
 def test_instance_norm_keeps_channels_last_and_survives_a_constant_channel():
     x = torch.ones(1, 2, 3, 3, 3).contiguous(memory_format=torch.channels_last_3d).requires_grad_()
     out = InstanceNorm(2)(x)

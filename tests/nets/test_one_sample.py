@@ -103,6 +103,16 @@ def test_grouped_transposed_and_bfloat16_ones_are_pytorchs_own(monkeypatch):
         assert F.conv3d(x, weight, padding="same").shape == (1, 5, 6, 7, 5)
 
 
+def test_transforms_of_pytorch_still_work():
+    x, weight, _ = (one.detach() for one in arguments())
+    with OneSample():
+        many = torch.func.vmap(lambda one: F.conv3d(one[None], weight))(torch.stack([x[0], x[0]]))
+        slope = torch.func.grad(lambda one: F.conv3d(one, weight).sum())(x)
+    assert many.shape == (2, 1, 5, 4, 5, 3)
+    leaf = x.requires_grad_()
+    torch.testing.assert_close(slope, torch.autograd.grad(F.conv3d(leaf, weight).sum(), leaf)[0])
+
+
 def test_a_network_is_wrapped_and_may_change_in_place():
     network = nn.Sequential(nn.Conv3d(1, 4, 3, padding=1), nn.ReLU(inplace=True), nn.Conv3d(4, 2, 3, padding=1)).eval()
     x = torch.randn(1, 1, 6, 6, 6, requires_grad=True)

@@ -195,6 +195,34 @@ def test_a_short_run_judges_as_many_patches_as_it_has_the_time_for(begun, tmp_pa
     assert (clock.now - 1024.0) / SECONDS == pytest.approx(1, abs=0.05)
 
 
+@pytest.mark.parametrize(("cost", "count"), [(4.0, 3), (0.1, 10)])
+@pytest.mark.filterwarnings("ignore:this time budget is too short")
+def test_weights_are_compared_with_the_first_ones_on_the_same_patches(
+    begun, tmp_path, instant, monkeypatch, cost, count
+):
+    """A validation that takes longer than that of the weights which a hardening begins with judges no fewer patches."""
+    clock, judged = Clock(), []
+    instant(clock, LOADS["none"], cost=8.0)
+    real = loop.validate
+
+    def counting(run, batches):
+        judged.append(len(batches := list(batches)))
+        return real(run, iter(batches))
+
+    def first(run, batches):
+        judged.append(0)
+        for _ in batches:
+            clock.now += cost
+            judged[0] += 1
+
+    monkeypatch.setattr(loop, "note_start", first)
+    loop.validate = counting  # instant puts the real one back
+    run = replace(_set_up(begun, tmp_path), judges_start=True)
+    fit(replace(run, validation=run.validation * 10), SECONDS / 60, clock=clock)
+    assert len(judged) > 1
+    assert set(judged) == {count}
+
+
 def test_two_batches_are_judged_in_any_case(begun, tmp_path, instant):
     clock = Clock()
     instant(clock, LOADS["none"], cost=40.0)

@@ -22,6 +22,8 @@ from voxward.nets.depthwise import DepthwiseConv3d
 class _InstanceNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+        if not (x.is_contiguous() or _channels_last(x)):
+            x = x.contiguous()
         out, mean, rstd = _normalised(x, weight, bias, eps) if _sums_badly(x) else _group_norm(x, weight, bias, eps)
         ctx.save_for_backward(x, weight, mean, rstd)
         return out
@@ -51,8 +53,11 @@ def _sums_badly(x: Tensor) -> bool:
     On a CPU (PyTorch 2.13) it adds the values of channels-last volumes one after the other. In float32 this leaves an
     error of 5e-4 standard deviations at 128 x 128 x 96 voxels, where contiguous volumes have 1e-7.
     """
-    last = x.is_contiguous(memory_format=torch.channels_last_3d) and not x.is_contiguous()
-    return last and x.dtype in (torch.float32, torch.float64)
+    return _channels_last(x) and not x.is_contiguous() and x.dtype in (torch.float32, torch.float64)
+
+
+def _channels_last(x: Tensor) -> bool:
+    return x.is_contiguous(memory_format=torch.channels_last_3d)
 
 
 def _group_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -68,8 +73,9 @@ def _normalised(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Te
     mean = rows.mean(1)
     torch.sub(rows, mean[:, None], out=written)
     rstd = (written.square_().mean(1) + eps).rsqrt()
-    slope = rstd * weight
-    torch.addcmul((bias - mean * slope)[:, None], rows, slope[:, None], out=written)
+    # The mean is subtracted before the scaling, or what is left of a large mean would be scaled.
+    torch.sub(rows, mean[:, None], out=written)
+    torch.addcmul(bias, written, (rstd * weight)[:, None], out=written)
     return out, mean, rstd
 
 

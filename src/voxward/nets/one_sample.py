@@ -41,8 +41,8 @@ def quick_on_one_sample(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor
 class OneSample(TorchFunctionMode):
     """A context in which 3D convolutions of a single sample go to oneDNN, in voxward's networks and in others'.
 
-    Their gradients do, too, where they are convolutions again. All other calls are PyTorch's own, and so are all on
-    machines without oneDNN.
+    Their gradients do, too, where they are convolutions again; there are no gradients of gradients. All other calls are
+    PyTorch's own, and so are all on machines without oneDNN.
 
     Example:
         >>> with OneSample():
@@ -120,11 +120,16 @@ def _given(
 
 def _slow(x: Tensor, weight: Tensor, groups: int) -> bool:
     plain = x.ndim == 5 and groups == 1 and kind_of(x).host and x.dtype == weight.dtype == torch.float32
-    if not plain or torch.is_autocast_enabled("cpu") or torch.compiler.is_exporting():
+    if not plain or torch.is_autocast_enabled("cpu") or torch.compiler.is_exporting() or _transformed():
         return False
     few = len(x) == 1 and x.shape[1] * x.shape[2] * x.shape[3] <= _FEW
     large, points = min(weight.shape[3:]) > 3, max(weight.shape[3:]) == 1
     return few and not large and not points and _has_onednn()
+
+
+def _transformed() -> bool:
+    """Whether a transform such as `torch.func.vmap` is at work, for which `_Convolution` has no rule."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def _has_onednn() -> bool:

@@ -272,8 +272,10 @@ def _deployed(model: str, records: Sequence[Record], thresholds: Thresholds) -> 
     # Where the coarse stage of a cascade is attacked alone, it is not what is deployed.
     rows = [r for r in rows if r.options.get("stage") != "coarse"]
     rise = _rise({r.case: r.clean_dice() for r in rows}, {r.case: r.clean_dice(deployed=True) for r in rows})
-    off = rise is not None and abs(rise) > thresholds.tolerance
-    faults = [f"the predictor's clean Dice differs by {rise:+.3f} from the attacked model's"] if off else []
+    faults = []
+    if rise is not None and thresholds.moved(rise):
+        size = f"{'-' if rise < 0 else '+'}{thresholds.figure(rise)}"
+        faults = [f"the predictor's clean Dice differs by {size} from the attacked model's"]
     return _verdict("deployed", model, bool(rows), faults, "the attacked model is the deployed one on clean cases")
 
 

@@ -247,7 +247,10 @@ def _left_out_note(
     if not left_out:
         return []
     are, their = ("is", "its") if len(left_out) == 1 else ("are", "their")
-    part = "" if looked_at == every else f"; the other {every - looked_at} cases were not needed and not looked at"
+    rest = every - looked_at
+    part = (
+        f"; {counted(rest, 'further case')} {'was' if rest == 1 else 'were'} not needed, nor looked at" if rest else ""
+    )
     return [
         f"{counted(len(left_out), 'case')} of {dataset.root} {are} left out, because {_names(by)} was trained on "
         f"{their} images ({listed(left_out)}{part}); --include-seen scores such cases, too"

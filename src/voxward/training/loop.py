@@ -148,6 +148,8 @@ class TrainingSitting(Sitting):
         if self.run.judges_start and state.step == 0:
             judged = self.run.validation[: state.judged]
             note_start(self.run, judged if self.budget is None else self._in_time(self.budget))
+            if self.budget is not None and state.judged is None:
+                state.judged = len(self.run.validation)  # later weights are compared on the same patches
         began = self.clock()
         for batch in self._batches():
             self._learn(batch)
@@ -239,7 +241,8 @@ class TrainingSitting(Sitting):
         if state.total_steps is None:
             if self.anyone(may_plan(state.step, self.seconds(), budget)):
                 started = self.clock()
-                validate(self.run, self._in_time(budget))
+                judged = self.run.validation[: state.judged]
+                validate(self.run, self._in_time(budget) if state.judged is None else judged)
                 self._note_validation(started)
                 self._correct(budget)
                 self._warn(state.total_steps or 0, ended=False)
