@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.speed.harness import Duel, Outcome, settle
+from voxward.core.document import with_format, without_format
 from voxward.core.files import write_json
 from voxward.core.reading import read_json
 
@@ -32,7 +33,7 @@ class Kept:
         """Read a file; without one, or without these conditions in it, there is nothing to compare with."""
         if path is None or not path.is_file():
             return cls(path, conditions)
-        found = read_json(path)
+        found = without_format(read_json(path), str(path))["machines"]
         if conditions not in found:
             print(f"{path} was measured on {'; '.join(found)}, and not on {conditions}: nothing is compared")
         others = {name: ratios for name, ratios in found.items() if name != conditions}
@@ -58,4 +59,4 @@ class Kept:
         if self.path is not None:
             measured = {outcome.name: round(outcome.ratio, 3) for outcome in outcomes}
             ratios = {**self.ratios, **measured} if accept else {**measured, **self.ratios}
-            write_json(self.path, {**self.others, self.conditions: ratios})
+            write_json(self.path, with_format({"machines": {**self.others, self.conditions: ratios}}))

@@ -106,7 +106,7 @@ def _steps(sides: Sides) -> Iterator[Duel]:
         batch = {"data": images, "target": _at_scales(labels, trainer._get_deep_supervision_scales())}
         quality = f"fp32 logits differ by {error:.0e} of the largest; nnU-Net's step has deep supervision, ours has not"
         yield Duel(
-            f"dynunet training step, {size}, {precision}", our_step(network, images, labels, precision),
+            f"training step as nnU-Net's, dynunet, {size}, {precision}", our_step(network, images, labels, precision),
             partial(trainer.train_step, batch), "nnUNetTrainer.train_step, fp32", STEP_AT_LEAST, quality,
         )  # fmt: skip
 

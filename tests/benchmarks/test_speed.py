@@ -24,8 +24,12 @@ def rounds(monkeypatch):
 
 def kept(folder, ratio, conditions="this machine"):
     path = folder / "cpu.json"
-    path.write_text(json.dumps({"this machine": {"sum": ratio, "other": 3.0}}))
+    path.write_text(json.dumps({"format": 1, "machines": {"this machine": {"sum": ratio, "other": 3.0}}}))
     return Kept.read(path, conditions)
+
+
+def machines(folder):
+    return json.loads((folder / "cpu.json").read_text())["machines"]
 
 
 def test_a_ratio_that_fell_by_more_than_15_percent_in_all_rounds_together_fails(tmp_path, rounds):
@@ -56,14 +60,13 @@ def test_ratios_of_another_machine_are_not_compared_and_stay(tmp_path, capsys):
     assert "nothing is compared" in capsys.readouterr().out
     assert not other.fell(outcome(0.1))
     other.save([outcome(0.1)])
-    found = json.loads((tmp_path / "cpu.json").read_text())
-    assert found == {"this machine": {"sum": 2.0, "other": 3.0}, "another machine": {"sum": 0.1}}
+    assert machines(tmp_path) == {"this machine": {"sum": 2.0, "other": 3.0}, "another machine": {"sum": 0.1}}
 
 
 @pytest.mark.parametrize(("accept", "ratio"), [(False, 2.0), (True, 1.8)])
 def test_a_ratio_stays_until_another_one_is_accepted(tmp_path, accept, ratio):
     kept(tmp_path, 2.0).save([outcome(1.8)], accept)
-    assert json.loads((tmp_path / "cpu.json").read_text()) == {"this machine": {"sum": ratio, "other": 3.0}}
+    assert machines(tmp_path) == {"this machine": {"sum": ratio, "other": 3.0}}
 
 
 def test_the_first_run_has_nothing_to_compare_with(tmp_path):

@@ -1,8 +1,7 @@
-"""3D convolutions of a single sample on a CPU, where PyTorch's own choice of routine is up to ten times slower.
+"""3D convolutions of a single sample on a CPU, for which PyTorch chooses a slow routine: see results/speed/nnunet.md.
 
 PyTorch (2.13) gives a float32 convolution to oneDNN only if there are several samples, or if channels times depth times
-height are more than 20,480; otherwise it unfolds the volume. Through a U-Net, whose inner levels are small, one window
-alone then takes as long as two windows, or longer.
+height are more than 20,480; otherwise it unfolds the volume. The inner levels of a U-Net are smaller than that.
 """
 
 from __future__ import annotations
@@ -68,7 +67,9 @@ class _Convolution(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: Size3, padding: Size3, dilation: Size3
     ) -> Tensor:
-        ctx.save_for_backward(x, weight)
+        # An attack asks for no gradient of the weights, and then the input need not be kept.
+        kept = x if any(ctx.needs_input_grad[1:3]) or not _mirrors(weight, stride, padding, dilation) else None
+        ctx.save_for_backward(kept, weight)
         ctx.steps, ctx.bias = (stride, padding, dilation), None if bias is None else bias.shape
         return _onednn(x, weight, bias, stride, padding, dilation)
 

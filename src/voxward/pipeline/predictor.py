@@ -17,7 +17,7 @@ from voxward.core.types import Images, Logits, Size3
 from voxward.data.padding import Padded
 from voxward.data.prepare import measured, prepare, restore_argmax
 from voxward.data.volume_file import affine_fault
-from voxward.nets.one_sample import quick_on_one_sample
+from voxward.nets.one_sample import OneSample
 from voxward.pipeline.mean import Mean
 from voxward.pipeline.memory import fitting
 from voxward.pipeline.precision import Precision, autocast, resolve_precision
@@ -244,9 +244,9 @@ class Predictor:
         Returns:
             Logits (n, k, d, h, w), in the number type and on the device of `images`.
         """
-        with autocast(self.precision, self.device):
+        with autocast(self.precision, self.device), OneSample():
             kind = next(self.model.network.parameters(), images).dtype
-            logits: Tensor = quick_on_one_sample(self.model.network)(images.to(self.device, kind))
+            logits: Tensor = self.model.network(images.to(self.device, kind))
         return logits.to(images)
 
 

@@ -11,8 +11,11 @@ from voxward.core.plan import Plan
 from voxward.core.recipe import Choice, Recipe
 from voxward.nets.registry import NETWORKS, NetworkEntry
 
-# What the descriptions of packaged recipes said in versions before this one, also where --set had changed it.
-_ONCE = (", 16 to 128 channels", " at its paper's width, 26.4 million parameters")
+# What the descriptions of these packaged recipes said in versions before this one, also where --set had changed it.
+_ONCE = {
+    "dynunet": ", 16 to 128 channels",
+    "unet-plus-plus": " at its paper's width, 26.4 million parameters",
+}
 
 
 def recipe_text(recipe: Recipe, plan: Plan | None) -> str:
@@ -23,12 +26,12 @@ def recipe_text(recipe: Recipe, plan: Plan | None) -> str:
         plan: The plan of the run, which decides how many levels the network has; None where it is not known.
 
     Returns:
-        The description without a full stop; empty where the recipe has none.
+        The description without a full stop. The widths alone where the recipe has none.
     """
     text = recipe.description.rstrip(".")
-    for part in _ONCE:
-        text = text.replace(part, "")
-    return ", ".join(filter(None, (text, _widths(recipe.network, plan)))) if text else ""
+    if (once := _ONCE.get(recipe.name)) is not None:
+        text = text.replace(once, "")
+    return ", ".join(filter(None, (text, _widths(recipe.network, plan))))
 
 
 def _widths(network: Choice, plan: Plan | None) -> str:

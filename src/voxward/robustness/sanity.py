@@ -291,7 +291,9 @@ def _finds_something(model: str, records: Sequence[Record], thresholds: Threshol
     faults = [f"clean Dice is {mean:.3f}: where nothing is found nothing can be attacked"] if mean < gone else []
     if not faults and (missed := _missed(rows, gone)):
         faults = [f"clean Dice of {', '.join(missed)} is below {gone:g}: a class that is not found cannot be attacked"]
-    return _verdict("clean", model, bool(clean), faults, f"clean Dice is at least {gone:g}, also that of every class")
+    return _verdict(
+        "clean", model, bool(clean), faults, f"clean Dice is at least {gone:g}, also of every class that occurs"
+    )
 
 
 def _missed(rows: Sequence[Record], gone: float) -> list[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 from voxward.core.document import with_checksum
+from voxward.core.errors import UserError
 from voxward.core.files import write_json
 from voxward.core.plan import load_json
 from voxward.core.structure import to_data
@@ -70,10 +72,13 @@ def write_kept(path: Path, kept: Kept) -> None:
 def read_kept(path: Path) -> Kept | None:
     """Read a `kept.json`; None where there is none, because an older version of voxward trained the run.
 
-    Raises:
-        UserError: The file is damaged.
+    The file only informs, so that one which is damaged gives a warning, and is as good as none.
     """
-    return load_json(Kept, path) if path.is_file() else None
+    try:
+        return load_json(Kept, path) if path.is_file() else None
+    except (UserError, OSError) as error:
+        warnings.warn(f"{error}; what it said of the best weights is left out", stacklevel=2)
+        return None
 
 
 def kept_of(folder: Path) -> dict[str, Kept]:
@@ -84,9 +89,6 @@ def kept_of(folder: Path) -> dict[str, Kept]:
 
     Returns:
         What is known, by the name of the fold; by an empty name for a run. Empty where nothing is known.
-
-    Raises:
-        UserError: A file is damaged.
     """
     places = {"": folder / "logs" / "kept.json"}
     places |= {path.parents[2].name: path for path in sorted(folder.glob("fold_*/hardening/logs/kept.json"))}

@@ -18,7 +18,8 @@ import voxward
 from tests.data.dicom.test_from_dicom import SHAPE, organs, scan
 from tests.data.dicom.write import Scan, contours, multi_frame, save, segmentation
 from voxward.core.errors import CasesFailed
-from voxward.data.dicom.door import is_dicom_folder
+from voxward.core.failures import Failure
+from voxward.data.dicom.door import Converted, is_dicom_folder
 from voxward.data.io import read_image, read_label
 from voxward.report.attack import AttackReport, write_reports
 from voxward.robustness.record import Record
@@ -383,6 +384,16 @@ def test_a_case_that_is_asked_for_and_cannot_be_converted_costs_no_other(tmp_pat
         voxward.attack(organ_system(), asked, out=voxward.Output(tmp_path / "second", report=False), overrides=SQUARE)
     with pytest.raises(CasesFailed, match="seem to be missing"):
         voxward.attack(organ_system(), replace(asked, ids=["case0"]), out=tmp_path / "third", overrides=SQUARE)
+
+
+def test_no_other_cases_are_taken_where_all_that_were_asked_for_failed(tmp_path: Path) -> None:
+    """No ids would mean all cases, also those that were converted to recognise what a system was trained on."""
+    failures = (Failure("a", "a slice is missing"),)
+    made = Converted(tmp_path, {"v": tmp_path / "v"}, {}, failures, kept=True, places=(tmp_path,))
+    assert made.asked(voxward.Cases(tmp_path, ids=["a", "v"])).ids == ["v"]
+    assert made.asked(voxward.Cases(tmp_path)).ids == []
+    with pytest.raises(CasesFailed, match="a slice is missing"):
+        made.asked(voxward.Cases(tmp_path, ids=["a"]))
 
 
 def test_the_images_of_a_prediction_serve_an_evaluation_and_those_of_an_evaluation_a_prediction(

@@ -11,7 +11,9 @@ from voxward.metrics.summary import bootstrap_interval
 from voxward.report.card import card_text
 from voxward.report.html.compared import compared_lines
 from voxward.report.sources import AttackSource
+from voxward.report.unfinished import Planned
 from voxward.robustness.record import Record
+from voxward.robustness.unit import Unit
 
 AFTER = {"run": (0.1, 0.3, 0.2), "hardened": (0.4, 0.5, 0.6)}
 BEFORE = {"run": (0.9, 0.8, 0.9), "hardened": (0.85, 0.79, 0.87)}
@@ -46,9 +48,32 @@ def test_the_gain_and_its_price_are_the_paired_differences() -> None:
     gained, lost = (f"{mean:.3f} [{low:.3f}, {high:.3f}] of mean Dice" for mean, low, high in ends)
     assert lines[0] == (
         f"Compared with 'run' over the 3 scans that both were attacked on, 'hardened' gained {gained} under attack at "
-        f"51/255, and lost {lost} without an attack. What it lost without an attack is the price of what it gained."
+        f"51/255, and lost {lost} without an attack."
     )
     assert "95 % interval" in lines[1]
+
+
+def test_scans_with_an_unfinished_attack_are_not_compared() -> None:
+    """Without it, the stronger attack would count for the first system alone."""
+    stronger = [record("apgd", f"c{n}", (0.0,), 0.2, clean=(BEFORE["run"][n],), model="run", classes=("liver",),
+                       mode="volume") for n in range(3)]  # fmt: skip
+    left = tuple(Unit("hardened", "apgd", case, 0.2, 0) for case in ("c1", "c2"))
+    records = [*both(), *stronger, replace(stronger[0], model="hardened", adversarial=(0.0,))]
+    (lines,) = compared_lines(sources_of(replace(source(records), plan=Planned(14, left))))
+    assert lines[0].startswith("Compared with 'run' on the 1 scan that both")
+    assert "has the same mean Dice under attack" in lines[0]
+    assert "gained" not in lines[0]
+    every = tuple(Unit("hardened", "apgd", case, 0.2, 0) for case in ("c0", "c1", "c2"))
+    assert compared_lines(sources_of(replace(source(records), plan=Planned(13, every)))) == ((),)
+
+
+def test_brackets_are_explained_where_there_are_some() -> None:
+    (one,) = compared_lines(sources_of(source(both(1))))
+    assert not any("In brackets" in line for line in one)
+    same = [*rows("run", BEFORE["run"], AFTER["run"]), *rows("hardened", BEFORE["run"], AFTER["run"])]
+    (equal,) = compared_lines(sources_of(source(same)))
+    assert len(equal) == 1
+    assert "[" not in equal[0]
 
 
 def test_the_sentences_stand_on_the_card() -> None:
@@ -58,7 +83,6 @@ def test_the_sentences_stand_on_the_card() -> None:
 def test_an_interval_that_holds_0_tells_nothing_apart() -> None:
     (lines,) = compared_lines(sources_of(source(both(hardened=(0.0, 0.5, 0.2)))))
     assert "'hardened' is not distinguishable from it under attack at 51/255 (+0.033 [-0.100, +0.200])" in lines[0]
-    assert "price" not in lines[0]
     (same,) = compared_lines(sources_of(source(both(hardened=AFTER["run"]))))
     assert "has the same mean Dice under attack at 51/255, and lost" in same[0]
 

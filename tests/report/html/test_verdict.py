@@ -167,6 +167,7 @@ def test_attacks_that_do_less_than_noise_are_called_weak(noise: float, weak: boo
     [
         # 0.8 - 0.79 is a little more than 0.01 as a float.
         (0.79, "", "leaves 0.790 (0.010 lower; up to 0.01 counts as no change): the system is stable"),
+        (0.7996, "", "leaves 0.800 (less than 0.001 lower; up to 0.01 counts as no change): the system is stable"),
         (0.78996, "by -0.01004 without an attack, more than 0.01", "(0.01004 lower; more than 0.01 counts as harm)"),
         (0.79004, "", "leaves 0.790 (0.010 lower; up to 0.01 counts as no change)"),
     ],

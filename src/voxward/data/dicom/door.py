@@ -74,9 +74,16 @@ class Converted:
         return replace(found, cases=tuple(every), unlabelled=unlabelled)
 
     def asked(self, cases: Cases) -> Cases:
-        """Return the cases that are asked for by their ids without those that could not be converted."""
+        """Return the cases that are asked for by their ids without those that could not be converted.
+
+        Raises:
+            CasesFailed: None is left: no ids would mean all cases.
+        """
         failed = {failure.case for failure in self.failures}
-        return replace(cases, ids=[id for id in cases.ids if id not in failed])
+        left = [id for id in cases.ids if id not in failed]
+        if cases.ids and not left:
+            raise CasesFailed(self.failures, len(self.failures))
+        return replace(cases, ids=left)
 
     def labelled(self) -> Dataset:
         """Open the dataset, which must have ground truth.

@@ -15,7 +15,6 @@ from voxward.report.sources import AttackSource, Sources
 from voxward.report.versus import holds_zero, versus
 from voxward.robustness.phantom import invented
 from voxward.robustness.record import CLEAN, Record
-from voxward.robustness.summary import View
 
 # What may differ between the protocols of folders that are compared: no figure depends on it.
 _FREE = ("name", "description", "require", "keep", "cases", "ensembles", "sanity")
@@ -54,13 +53,27 @@ def names_in(group: Sequence[AttackSource]) -> dict[tuple[str, str], str]:
 
 
 def records_in(group: Sequence[AttackSource]) -> list[Record]:
-    """Return the records of folders that were measured alike, each under the name of `names_in`.
+    """Return the records by which systems can be compared, each under the name of `names_in`.
+
+    They are those of the cases on which nothing is left to do for any system: an attack that has not ended for one of
+    two systems would make it look more robust than the other.
 
     Args:
-        group: The folders.
+        group: Folders that were measured alike.
     """
-    names = names_in(group)
-    return [replace(r, model=names[one.name, r.model]) for one in group for r in one.records]
+    names, unfinished = names_in(group), unfinished_in(group)
+    return [
+        replace(r, model=names[one.name, r.model]) for one in group for r in one.records if r.case not in unfinished
+    ]
+
+
+def unfinished_in(group: Sequence[AttackSource]) -> set[str]:
+    """Return the ids of the cases on which some work for some system has not ended, as far as the folders say.
+
+    Args:
+        group: Folders that were measured alike.
+    """
+    return {unit.case for one in group if one.plan is not None for unit in one.plan.lacking}
 
 
 def compared_lines(sources: Sources) -> tuple[tuple[str, ...], ...]:
@@ -103,34 +116,26 @@ def _lines(group: Sequence[AttackSource]) -> Iterator[str]:
         return
     try:
         view = comparable(records)
-        said = [line for other in others if (line := _line(view, other, first))]
+        found = {other: versus(view, other, first) for other in others}
     except UserError:  # the ranking says why
         return
-    yield from said
-    if said:
+    known = {other: one for other, one in found.items() if one is not None}
+    for other, one in known.items():
+        attacked = _part(one.attacked, say("verdict", "compared_attacked", size=sizes(view)[-1]))
+        clean = _part(one.clean, say("verdict", "compared_clean"))
+        names = {"first": first, "system": other}
+        yield count("verdict", "compared", one.attacked.n, attacked=attacked, clean=clean, **names)
+    if any(part.n > 1 and not _equal(part) for one in known.values() for part in (one.attacked, one.clean)):
         yield say("verdict", "compared_how")
 
 
-def _line(view: View, system: str, first: str) -> str:
-    found = versus(view, system, first)
-    if found is None:
-        return ""
-    attacked = _part(found.attacked, say("verdict", "compared_attacked", size=sizes(view)[-1]))
-    clean = _part(found.clean, say("verdict", "compared_clean"))
-    sentence = count(
-        "verdict", "compared", found.attacked.n, first=first, system=system, attacked=attacked, clean=clean
-    )
-    paid = _sure(found.attacked) and found.attacked.mean > 0 > found.clean.mean and _sure(found.clean)
-    return f"{sentence} {say('verdict', 'compared_price')}" if paid else sentence
-
-
-def _sure(difference: Summary) -> bool:
-    return difference.n > 1 and not holds_zero(difference)
+def _equal(difference: Summary) -> bool:
+    return difference.mean == 0 and difference.low == difference.high
 
 
 def _part(difference: Summary, where: str) -> str:
     """What a system gained or lost, as a part of a sentence."""
-    if difference.mean == 0 and difference.low == difference.high:
+    if _equal(difference):
         return say("verdict", "compared_equal", where=where)
     if holds_zero(difference):
         ends = {"value": f"{difference.mean:+.3f}", "low": f"{difference.low:+.3f}", "high": f"{difference.high:+.3f}"}

@@ -14,6 +14,8 @@ from voxward.robustness.sanity import Thresholds
 
 # Noise that leaves at least this share of the Dice lowers it a little.
 _LITTLE = 0.9
+# The least change that a figure shows, and what is the rounding of two means.
+_LEAST, _ROUNDING = "0.001", 1e-9
 # An attack that takes so many times the tolerance does harm that noise does not.
 _MUCH = 10
 
@@ -83,10 +85,11 @@ def _kind(change: Change, limits: Thresholds) -> str:
 def _side(change: Change, limits: Thresholds) -> str:
     """How far the Dice moved: "0.004 lower"."""
     moved = change.dice.mean - change.clean
+    if abs(moved) < _ROUNDING:
+        return say("verdict", "noise_same")
     figure = limits.figure(moved)
-    return say(
-        "verdict", "noise_same" if not float(figure) else "noise_lower" if moved < 0 else "noise_higher", by=figure
-    )
+    by = figure if float(figure) else say("verdict", "noise_hardly", by=_LEAST)
+    return say("verdict", "noise_lower" if moved < 0 else "noise_higher", by=by)
 
 
 def _sentence(name: str, size: AtSize, kind: str, limits: Thresholds) -> str:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from voxward.core.errors import UserError
 from voxward.report.benchmark import comparable, sizes
 from voxward.report.budgets import budgets_table
-from voxward.report.html.compared import alike, names_in, records_in
+from voxward.report.html.compared import alike, names_in, records_in, unfinished_in
 from voxward.report.html.page import Setting
-from voxward.report.html.strings import listed, say
+from voxward.report.html.strings import count, listed, say
 from voxward.report.leaderboard import leaderboard_table
 from voxward.report.robustness import robustness_table, with_all_attacks
 from voxward.report.sources import AttackSource, Sources
@@ -59,12 +59,15 @@ def _board(group: Sequence[AttackSource], weights: Mapping[tuple[str, str], int]
     names = names_in(group)
     if len(names) < 2:
         return None
-    records = records_in(group)
+    records, unfinished = records_in(group), unfinished_in(group)
     title = listed([one.name for one in group])
+    if not records:
+        return Comparison(title, problem=say("leaderboard", "unfinished_all"))
     try:
         board = leaderboard_table(records, None, _findings(group, records))
         known = {names[key]: number for key, number in weights.items() if key in names}
-        board = replace(board, warnings=(*_unequal(records), *board.warnings))
+        left = [count("leaderboard", "unfinished", len(unfinished))] if unfinished else []
+        board = replace(board, warnings=(*left, *_unequal(records), *board.warnings))
         return Comparison(say("leaderboard", "ranking", names=title), (_widened(board, records, known),))
     except UserError as error:
         return Comparison(title, problem=str(error))

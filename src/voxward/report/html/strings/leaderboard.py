@@ -11,6 +11,11 @@ LEADERBOARD = {
     "system of one folder must not be compared with a system of another one.",
     "unequal": "NOT COMPARABLE: not every system was measured on the same scans (number of scans: {counts}). A system "
     "that was given easier scans stands higher than it should",
+    "unfinished_one": "NOT FINISHED: 1 scan is left out here, because an attack on it has not ended for every system",
+    "unfinished_many": "NOT FINISHED: {n} scans are left out here, because attacks on them have not ended for every "
+    "system",
+    "unfinished_all": "The systems are not compared, because there is no scan yet on which every attack has ended for "
+    "every system.",
     "accuracy": "robust accuracy at {size}",
     "accuracy_note": "robust accuracy: the share of scans that keep at least half of the system's own mean clean Dice",
     "seconds": "attack s / scan",

@@ -37,7 +37,6 @@ VERDICT = {
     "compared_interval": " [{low}, {high}]",
     "compared_equal": "has the same mean Dice {where}",
     "compared_unsure": "is not distinguishable from it {where} ({value} [{low}, {high}])",
-    "compared_price": "What it lost without an attack is the price of what it gained.",
     "compared_how": "In brackets stands the 95 % interval of the mean difference over the scans. Where it holds 0, "
     "these scans do not tell the two systems apart: not distinguishable.",
     # What the system does without an attack, and under the strongest one.
@@ -111,6 +110,7 @@ VERDICT = {
     "noise_lower": "{by} lower",
     "noise_higher": "{by} higher",
     "noise_same": "the same",
+    "noise_hardly": "less than {by}",
     "stable": "The system is stable against random noise, where a change of up to {limit} counts as none: {parts}.",
     "stable_noise": "noise of the same size leaves {dice} ({side})",
     "stable_gaussian": "Gaussian noise as strong in all as the worst attack leaves {dice} ({side})",
