@@ -17,8 +17,7 @@ import pytest
 import voxward
 from tests.data.dicom.test_from_dicom import SHAPE, organs, scan
 from tests.data.dicom.write import Scan, contours, multi_frame, save, segmentation
-from voxward.core.errors import CasesFailed
-from voxward.core.failures import Failure
+from voxward.core.errors import CasesFailed, Failure
 from voxward.data.dicom.door import Converted, is_dicom_folder
 from voxward.data.io import read_image, read_label
 from voxward.report.attack import AttackReport, write_reports
@@ -390,8 +389,8 @@ def test_no_other_cases_are_taken_where_all_that_were_asked_for_failed(tmp_path:
     """No ids would mean all cases, also those that were converted to recognise what a system was trained on."""
     failures = (Failure("a", "a slice is missing"),)
     made = Converted(tmp_path, {"v": tmp_path / "v"}, {}, failures, kept=True, places=(tmp_path,))
-    assert made.asked(voxward.Cases(tmp_path, ids=["a", "v"])).ids == ["v"]
-    assert made.asked(voxward.Cases(tmp_path)).ids == []
+    assert made.asked(voxward.Cases(tmp_path, ids=["a", "v"])).ids == ("v",)
+    assert made.asked(voxward.Cases(tmp_path)).ids == ()
     with pytest.raises(CasesFailed, match="a slice is missing"):
         made.asked(voxward.Cases(tmp_path, ids=["a"]))
 
